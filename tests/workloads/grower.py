@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--inodes", default="", help="once the file is there, make empty files in this folder instead")
     parser.add_argument("--squeeze", default="", help="besides, walk through this file of 400 MiB, mapped")
     parser.add_argument("--reserve", type=int, default=0, help="at the start, ask for so many MiB and use none of it")
+    parser.add_argument("--touch-at", default="", help="read all that is held once this file is there")
     parser.add_argument("--full", default="", help="once the file is there, fill this file instead")
     options = parser.parse_args()
 
@@ -57,6 +58,9 @@ def main():
                 sys.exit(7)
         if options.again_at and os.path.exists(options.again_at):
             options.most, options.again_at, growing = 1 << 20, "", True
+        if options.touch_at and os.path.exists(options.touch_at):
+            print(f"touched {sum(block[place] for block in held for place in range(0, len(block), 4096))}", flush=True)
+            options.touch_at = ""
         if growing and options.full:
             with open(options.full, "ab") as file:
                 file.write(os.urandom(options.step << 20))
