@@ -222,7 +222,7 @@ fn damage_that_is_found_late_is_never_served() {
     pack.write_all_at(&[byte[0] ^ 1], middle).unwrap();
 
     // Hardly anything comes by itself: the workload is what finds the damage.
-    let third = grower.env("REVENANT_FILL_LIMIT", "1K").start();
+    let third = grower.clone().env("REVENANT_FILL_LIMIT", "1K").start();
     wait_for_fill(&third);
     fs::write(control.path().join("touch"), "").unwrap();
     assert_eq!(third.wait(), 214, "{}", third.stderr());
