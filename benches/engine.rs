@@ -2,11 +2,11 @@
 //! end to end through real pipes. Prints a table; with `--json FILE` writes the figures too.
 //!
 //! `--mib N` sets the size of each kind of content (default 512), `--scale-gib N` adds a save and a
-//! second save of a synthetic job of N GiB, most of it repeated, to see that memory stays bounded.
+//! second save of a synthetic job of N GiB, most of it repeated, to see that memory stays bounded. It has 256 KiB of
+//! fresh content at the beginning of every `--stretch-mib` (default 16).
 //! `--store DIR` says where packs go (default: a temporary directory), `--key` encrypts.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Figures for people; a failure may end it.
 
-use revenant::repository::block::BlockPool;
 use revenant::repository::chunker::{Chunker, Chunking, Span};
 use revenant::repository::codec::{Compressed, Compression, Compressor, Decompressor, RAW};
 use revenant::repository::crypto::{Crypt, ObjectKind, RepositoryKey};
@@ -18,7 +18,7 @@ use revenant::repository::save::{Save, SaveOptions, Spool, Stored};
 use revenant::store::{Store, StoreSettings};
 use serde_json::{Value, json};
 use std::io::{IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,24 +29,24 @@ const GIB: f64 = (1u64 << 30) as f64;
 struct Arguments {
     mib: usize,
     scale_gib: u64,
+    stretch_mib: usize,
     json: Option<PathBuf>,
     store: Option<PathBuf>,
     spool: Option<PathBuf>,
     encrypted: bool,
     only: Option<String>,
-    bandwidth: Option<u64>,
 }
 
 fn arguments() -> Arguments {
     let mut out = Arguments {
         mib: 512,
         scale_gib: 0,
+        stretch_mib: 16,
         json: None,
         store: None,
         spool: None,
         encrypted: false,
         only: None,
-        bandwidth: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -54,11 +54,11 @@ fn arguments() -> Arguments {
         match word.as_str() {
             "--mib" => out.mib = value().parse().unwrap_or_else(|_| usage(&word)),
             "--scale-gib" => out.scale_gib = value().parse().unwrap_or_else(|_| usage(&word)),
+            "--stretch-mib" => out.stretch_mib = value().parse().unwrap_or_else(|_| usage(&word)),
             "--json" => out.json = Some(value().into()),
             "--store" => out.store = Some(value().into()),
             "--spool" => out.spool = Some(value().into()),
             "--only" => out.only = Some(value()),
-            "--bandwidth-mb" => out.bandwidth = Some(value().parse().unwrap_or_else(|_| usage(&word))),
             "--key" => out.encrypted = true,
             "--bench" => {}
             _ => usage(&word),
@@ -357,15 +357,16 @@ fn end_to_end(report: &mut Report, arguments: &Arguments, bench: &Bench, kind: &
     bytes.clear();
 }
 
-/// A job of many GiB: each GiB holds 1/64 of fresh content, the rest repeats a few templates at page
-/// offsets that vary.
+/// A job of many GiB: some fresh content at the beginning of every stretch, the rest repeats a template at page offsets
+/// that vary.
 fn scale(report: &mut Report, arguments: &Arguments, bench: &Bench) {
     let gib = arguments.scale_gib;
+    let stretch = arguments.stretch_mib << 20;
     let template = content("mixed", 256 << 20, 99);
     let feed = |seed: u64, writer: &OwnedFd| {
         let mut noise = Noise(seed);
         let mut fresh = vec![0; 1 << 20];
-        for n in 0..gib * 64 {
+        for n in 0..(gib << 30) / stretch as u64 {
             // Fresh content is written in place, so the pipe must be empty of it: write copies.
             noise.fill(&mut fresh[..256 << 10]);
             let mut rest = &fresh[..256 << 10];
@@ -373,8 +374,8 @@ fn scale(report: &mut Report, arguments: &Arguments, bench: &Bench) {
                 let count = nix::unistd::write(writer, rest).unwrap();
                 rest = &rest[count..];
             }
-            let start = usize::try_from(n * 7919 % 60000).unwrap() * PAGE % (template.len() - (16 << 20));
-            splice(writer, &template[start..start + (16 << 20) - (256 << 10)]);
+            let start = usize::try_from(n * 7919 % 60000).unwrap() * PAGE % (template.len() - stretch);
+            splice(writer, &template[start..start + stretch - (256 << 10)]);
         }
     };
     let total = usize::try_from(gib << 30).unwrap();
@@ -420,7 +421,6 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let chunking = Chunking::for_memory(arguments.scale_gib << 30);
     let spool = arguments.spool.clone().map(|dir| Spool { dir, limit: 64 << 30 });
-    let _ = arguments.bandwidth;
     let bench = Bench {
         runtime,
         repository: repository(store, arguments.encrypted, chunking),
@@ -443,9 +443,7 @@ fn main() {
         scale(&mut report, &arguments, &bench);
     }
     println!("peak memory of the bench itself, content included: {:.0} MiB", status("VmHWM:"));
-    let _ = BlockPool::new(1, PAGE);
     if let Some(path) = arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report.0).unwrap()).unwrap();
     }
-    let _ = std::io::stdout().as_raw_fd();
 }

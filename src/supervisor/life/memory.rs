@@ -107,20 +107,18 @@ impl Life {
     /// Gives up a save that will not be in time, so that the workload gets its signal and the rest of the time.
     pub(super) fn judge_progress(&mut self, progress: &Progress) {
         let last = matches!(self.state, State::Halting(Cause::Term) | State::Saving(Next::Term));
+        if !last || self.triggers.hopeless {
+            return;
+        }
         let now = Instant::now();
-        let known = self
-            .cost
-            .last
-            .as_ref()
-            .or(self.cost.earlier.as_ref())
-            .map(|saved| saved.image_bytes)
-            .or_else(|| self.held());
-        let (true, Some(since), Some(left), Some(expected)) =
-            (last, self.triggers.saving_since, self.clock.left_to_save(now), known)
+        let saved = self.cost.last.as_ref().or(self.cost.earlier.as_ref());
+        let expected = saved.map(|saved| saved.image_bytes).or_else(|| self.held());
+        let (Some(since), Some(left), Some(expected)) =
+            (self.triggers.saving_since, self.clock.left_to_save(now), expected)
         else {
             return;
         };
-        if !self.triggers.hopeless && effort::hopeless(now.duration_since(since), left, progress.done_bytes, expected) {
+        if effort::hopeless(now.duration_since(since), left, progress.done_bytes, expected) {
             self.triggers.hopeless = true;
             warn!(
                 "the save will not be in time: {} of about {} after {}, and {} are left",
