@@ -21,8 +21,9 @@ fn ignored_paths_stay_behind_and_others_travel() {
     first.signal(Signal::SIGTERM);
     assert_eq!(first.wait(), 200, "{}", first.report());
     let second = container.start();
-    second.wait_for_lines("tick ", 2);
-    assert!(second.stdout_lines().iter().all(|line| line.ends_with(" kept 0")), "{}", second.report());
+    second.wait_for_lines("tick ", 3);
+    // Of the first one, it may have looked before it was saved.
+    assert!(second.stdout_lines().iter().skip(1).all(|line| line.ends_with(" kept 0")), "{}", second.report());
     second.kill9();
 }
 
