@@ -1,0 +1,139 @@
+//! What is done next: faults, what comes first, the rest in the order of the memory, and what was in motion once more.
+
+use super::{Service, State};
+use crate::checkpoint::lazy::hot::Hot;
+use crate::checkpoint::lazy::missing::Piece;
+use crate::checkpoint::lazy::recent::{self, Recent};
+use crate::checkpoint::lazy::space::Space;
+use crate::exit::Exit;
+use crate::explain::Problem;
+use std::ops::Range;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of an image that the background brings at a time.
+const SPAN: u64 = 2 << 20;
+/// When nothing could be put anywhere for so long, although the store answers, something is wrong.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What a thread does next.
+pub(super) enum Job {
+    Fault(Arc<Space>, u64),
+    Batch(Arc<Space>, Vec<Piece>, Next),
+}
+
+/// What will be asked for after a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// What lies behind it.
+    Behind,
+    /// Something else.
+    Elsewhere,
+}
+
+impl Service {
+    /// Finds out in which order the background is to bring things: what was waited for in earlier restores, then what was
+    /// changed lately. While the store is asked, the rest comes in its own order.
+    pub fn find_order(&self, recent: Option<&Recent>) {
+        let hot = Hot::of(&self.opened);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&hot);
+        let Some(spaces) = self.spaces_when_begun() else { return };
+        let by_pid = |pid: i32| spaces.iter().find(|space| space.pid == Some(pid)).cloned();
+        self.come_first(hot.ranges(SPAN).into_iter().filter_map(|(pid, range)| Some((by_pid(pid)?, range))));
+        let Some(recent) = recent else { return };
+        let packs = recent.new_packs();
+        for space in spaces.iter().filter(|space| !space.image.is_empty()) {
+            let parts = recent::changed(&self.opened, &space.image, &packs, || self.state().over.is_some());
+            let addresses = space.addresses(&parts).into_iter();
+            self.come_first(addresses.map(|range| (Arc::clone(space), range)));
+        }
+    }
+
+    fn spaces_when_begun(&self) -> Option<Vec<Arc<Space>>> {
+        let waiting = |state: &mut State| !state.begun && state.over.is_none();
+        let state = self.changed.wait_while(self.state(), waiting).unwrap_or_else(PoisonError::into_inner);
+        state.over.is_none().then(|| state.spaces.clone())
+    }
+
+    fn come_first(&self, parts: impl Iterator<Item = (Arc<Space>, Range<u64>)>) {
+        self.state().first.extend(parts);
+        self.tell();
+    }
+
+    pub(super) fn next_job(&self, all: bool) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if state.over.is_some() {
+                return None;
+            }
+            if let Some((space, page)) = state.faults.pop_front() {
+                return Some(Job::Fault(space, page));
+            }
+            if let Some(rest) = state.rests_until.and_then(|until| until.checked_duration_since(Instant::now()))
+                && all
+                && state.begun
+            {
+                state = self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            if all && state.begun {
+                if let Some((space, batch, next)) = next_batch(&mut state) {
+                    state.at_work += 1;
+                    state.rests_until = self.limit.map(|limit| Instant::now() + rest_after(&batch, limit));
+                    return Some(Job::Batch(space, batch, next));
+                }
+                if state.at_work == 0 {
+                    state = self.lap_is_over(state);
+                    continue;
+                }
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Every batch was brought once. What is left was in motion, and is asked for again.
+    fn lap_is_over<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.spaces.iter().all(|space| space.is_over()) {
+            state.over = Some(Ok(()));
+            drop(state);
+            self.tell();
+            return self.state();
+        }
+        let since = *state.progress.get_or_insert_with(Instant::now);
+        if since.elapsed() > STUCK {
+            state.over = Some(Err(Problem::new(
+                Exit::FillFailed,
+                "memory of the workload could not be put in place",
+                "the kernel has refused it for a minute: the container is out of memory, or revenant has a defect",
+                "the next container restores all memory before the workload runs; report this",
+            )));
+            drop(state);
+            self.tell();
+            return self.state();
+        }
+        state.spaces.iter().for_each(|space| space.rewind());
+        let pause = Duration::from_millis(2);
+        self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// What the background brings next: what is to come first, or else what follows in the order of the memory.
+fn next_batch(state: &mut State) -> Option<(Arc<Space>, Vec<Piece>, Next)> {
+    while let Some((space, range)) = state.first.pop_front() {
+        let batch = space.batch_of(&range, SPAN);
+        if let Some(last) = batch.last() {
+            let end = last.address + last.length;
+            if end < range.end {
+                state.first.push_front((Arc::clone(&space), end..range.end));
+            }
+            return Some((space, batch, Next::Elsewhere));
+        }
+    }
+    state.spaces.iter().find_map(|space| Some((Arc::clone(space), space.next_batch(SPAN)?, Next::Behind)))
+}
+
+/// How long a batch may take at this many bytes a second.
+fn rest_after(batch: &[Piece], limit: u64) -> Duration {
+    let bytes: u64 = batch.iter().map(|piece| piece.length).sum();
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / limit)
+}
