@@ -55,17 +55,196 @@ pub(super) fn changed(
     if new.is_empty() {
         return Vec::new();
     }
-    let (mut parts, mut whole) = (Vec::<Range<u64>>::new(), true);
+    let mut parts = Parts { found: Vec::new(), whole: true };
     let each = |part: Range<u64>, at: Option<&Location>| {
-        match (at, parts.last_mut()) {
-            (Some(at), _) if !new.contains(&at.pack) => whole = false,
-            (None, _) => whole = false,
-            (_, Some(last)) if part.start <= last.end + NEAR => last.end = part.end,
-            _ => parts.push(part),
-        }
-        parts.len() < MOST && !over()
+        parts.take(part, at.is_some_and(|at| new.contains(&at.pack))) && !over()
     };
     // What cannot be read here is found by who needs it.
     let read = opened.each_part(image, |leaf| new.contains(&leaf.pack), each);
-    if read.is_err() || whole { Vec::new() } else { parts }
+    if read.is_err() || parts.whole { Vec::new() } else { parts.found }
+}
+
+/// Those that have changed.
+#[derive(Debug)]
+struct Parts {
+    found: Vec<Range<u64>>,
+    /// Nothing else was seen.
+    whole: bool,
+}
+
+impl Parts {
+    /// Whether there is room for more.
+    fn take(&mut self, part: Range<u64>, has_changed: bool) -> bool {
+        match self.found.last_mut() {
+            _ if !has_changed => self.whole = false,
+            Some(last) if part.start <= last.end + NEAR => last.end = part.end,
+            _ => self.found.push(part),
+        }
+        self.found.len() < MOST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Epoch;
+    use crate::repository::format::Chunking;
+    use crate::repository::layout;
+    use crate::repository::manifest::{IndexRef, PackRef, Stats};
+    use crate::repository::save::{Save, SaveOptions, Stored};
+    use crate::store::Store;
+    use std::cell::Cell;
+    use std::time::SystemTime;
+    use tokio::runtime::Runtime;
+
+    const PAGE: u64 = super::super::PAGE;
+    const PAGES: u64 = 1024;
+    const IMAGE: &str = "pages-1.img";
+
+    /// A job in which each page is a chunk of its own.
+    struct Job {
+        runtime: Runtime,
+        repository: Repository,
+        saved: Vec<(Manifest, Opened)>,
+    }
+
+    impl Job {
+        fn new() -> Self {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let chunking = Chunking { min_pages: 1, average_pages: 1, max_pages: 1 };
+            let repository = runtime.block_on(Repository::open_or_create(&Store::memory(), None, chunking)).unwrap();
+            Self { runtime, repository, saved: Vec::new() }
+        }
+
+        /// The next generation, in which these pages are not what they were in any other.
+        fn save(&mut self, changed: &[u64]) {
+            let number = self.saved.len() as u64 + 1;
+            let word = |page: u64| if changed.contains(&page) { page | number << 32 } else { page };
+            let pages = (0..PAGES).flat_map(|page| {
+                let mut bytes = [0x5a; PAGE as usize];
+                bytes[..8].copy_from_slice(&word(page).to_le_bytes());
+                bytes
+            });
+            let parent = self.saved.last().map(|(_, opened)| opened);
+            let handle = self.runtime.handle();
+            let options = SaveOptions { memory_limit: 64 << 20, workers: 2, ..SaveOptions::default() };
+            let save = Save::begin(&self.repository, parent, &options, handle).unwrap();
+            let (from, to) = std::io::pipe().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    let mut to = to;
+                    std::io::Write::write_all(&mut to, &pages.collect::<Vec<_>>()).unwrap();
+                });
+                save.store_pages(IMAGE, std::os::fd::AsFd::as_fd(&from)).unwrap();
+            });
+            let stored = self.runtime.block_on(save.finish()).unwrap();
+            let opened = Opened::open(&self.repository, stored.index, stored.index_length, handle);
+            let opened = self.runtime.block_on(opened).unwrap();
+            self.saved.push((self.commit(number, &stored), opened));
+        }
+
+        fn commit(&self, number: u64, stored: &Stored) -> Manifest {
+            let manifest = Manifest {
+                repository: self.repository.format.repository,
+                job: "sample-job".parse().unwrap(),
+                generation: generation(number),
+                created: SystemTime::UNIX_EPOCH,
+                base: (number > 1).then(|| generation(number - 1)),
+                replaces: None,
+                reason: "request".to_owned(),
+                images: Vec::new(),
+                index: IndexRef { id: stored.index, len: stored.index_length },
+                packs: stored.packs.iter().map(|pack| PackRef { id: pack.id, len: pack.size }).collect(),
+                checkpoint: serde_json::Value::Null,
+                stats: Stats::default(),
+            };
+            let sealed = manifest.seal(&self.repository.crypt).unwrap();
+            let key = layout::manifest(manifest.generation);
+            self.runtime.block_on(self.repository.store.put(&key, sealed.into())).unwrap();
+            manifest
+        }
+
+        fn recent(&self) -> Option<Recent> {
+            Recent::of(&self.repository, &self.saved.last().unwrap().0, self.runtime.handle())
+        }
+
+        /// What has changed since the save before the last one, in pages.
+        fn changed(&self, over: impl Fn() -> bool) -> Vec<Range<u64>> {
+            let packs = self.recent().unwrap().new_packs();
+            let parts = changed(&self.saved.last().unwrap().1, IMAGE, &packs, over);
+            parts.into_iter().map(|part| part.start / PAGE..part.end / PAGE).collect()
+        }
+    }
+
+    fn generation(sequence: u64) -> Generation {
+        Generation { epoch: Epoch(1), sequence }
+    }
+
+    #[test]
+    fn what_the_last_save_has_changed_is_found_and_neighbours_are_one() {
+        let mut job = Job::new();
+        job.save(&[]);
+        assert!(job.recent().is_none(), "a first generation, where all is new");
+        job.save(&[10, 11, 27, 45, 1023]);
+        // 15 pages between them are less than NEAR, 17 are more.
+        assert_eq!(job.changed(|| false), [10..28, 45..46, 1023..1024]);
+        // What was changed back is new too: the generation before does not have it.
+        job.save(&[500]);
+        assert_eq!(job.changed(|| false), [10..28, 45..46, 500..501, 1023..1024]);
+    }
+
+    #[test]
+    fn an_image_that_is_wholly_new_or_has_not_changed_tells_nothing() {
+        let mut job = Job::new();
+        job.save(&[]);
+        job.save(&(0..PAGES).collect::<Vec<_>>());
+        assert!(!job.recent().unwrap().new_packs().is_empty());
+        assert_eq!(job.changed(|| false), []);
+    }
+
+    #[test]
+    fn a_base_that_is_gone_tells_nothing() {
+        let mut job = Job::new();
+        job.save(&[]);
+        job.save(&[10]);
+        assert_eq!(job.changed(|| false), [10..11]);
+        let manifest = layout::manifest(generation(1));
+        job.runtime.block_on(job.repository.store.delete(&manifest)).unwrap();
+        assert_eq!(job.changed(|| false), []);
+    }
+
+    #[test]
+    fn it_ends_as_soon_as_nobody_wants_to_know() {
+        let mut job = Job::new();
+        job.save(&[]);
+        job.save(&[10, 500]);
+        let seen = Cell::new(0);
+        let until = |page: u64| {
+            seen.set(0);
+            job.changed(|| seen.replace(seen.get() + 1) == page)
+        };
+        assert_eq!((until(100), seen.get()), (vec![10..11], 101));
+        assert_eq!((until(0), seen.get()), (vec![], 1));
+    }
+
+    #[test]
+    fn parts_join_across_less_than_a_stretch_and_not_across_more() {
+        let mut parts = Parts { found: Vec::new(), whole: true };
+        parts.take(0..100, true);
+        assert!(parts.whole);
+        parts.take(100..100 + NEAR, false);
+        assert!(!parts.whole);
+        parts.take(100 + NEAR..200 + NEAR, true);
+        assert_eq!(parts.found, [0..200 + NEAR]);
+        parts.take(201 + 2 * NEAR..202 + 2 * NEAR, true);
+        assert_eq!(parts.found, [0..200 + NEAR, 201 + 2 * NEAR..202 + 2 * NEAR]);
+    }
+
+    #[test]
+    fn there_are_never_more_parts_than_the_most() {
+        let mut parts = Parts { found: Vec::new(), whole: true };
+        let far = |number: u64| number * 2 * NEAR..number * 2 * NEAR + PAGE;
+        let taken = (0..2 * MOST as u64).take_while(|number| parts.take(far(*number), true)).count();
+        assert_eq!((taken + 1, parts.found.len()), (MOST, MOST));
+    }
 }
