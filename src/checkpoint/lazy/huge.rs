@@ -58,8 +58,20 @@ pub fn places(mm: &Mm, given: Given, size: u64) -> Vec<Range<u64>> {
     .collect()
 }
 
-/// Whether one huge page for all of these pages (`/proc/PID/pagemap`) takes no more memory than they do, nearly.
-pub fn is_worth_it(pages: &[u64]) -> bool {
+/// Which huge pages are to be made of these pages (`/proc/PID/pagemap`), `each` of which become one: runs of them, by number.
+pub fn runs(pages: &[u64], each: usize) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for (number, _) in (0..).zip(pages.chunks_exact(each)).filter(|(_, pages)| is_worth_it(pages)) {
+        match runs.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
+}
+
+/// Whether one huge page for all of these takes no more memory than they do, nearly.
+fn is_worth_it(pages: &[u64]) -> bool {
     let own = pages.iter().filter(|page| *page & EXCLUSIVE != 0).count();
     // Pages of zeros take no memory and are nobody's own; neither are those that a fork has shared.
     own > pages.len() / 2 && pages.iter().all(|page| page & PRESENT != 0 && page & OF_FILE == 0)
@@ -113,5 +125,15 @@ mod tests {
         assert!(!is_worth_it(&[[own; 511].as_slice(), &[0]].concat()), "a page was given back");
         assert!(!is_worth_it(&[[own; 511].as_slice(), &[own | OF_FILE]].concat()));
         assert!(!is_worth_it(&[]));
+    }
+
+    #[test]
+    fn those_that_lie_side_by_side_are_made_together() {
+        let (own, zero) = ([PRESENT | EXCLUSIVE; 4], [PRESENT; 4]);
+        let pages = [own, own, zero, own, zero, zero, own, own].concat();
+        assert_eq!(runs(&pages, 4), [0..2, 3..4, 6..8]);
+        // A rest is none.
+        assert_eq!(runs(&pages[..30], 4), [0..2, 3..4, 6..7]);
+        assert_eq!(runs(&[], 4), []);
     }
 }

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::explain::Problem;
 use crate::repository::read::Opened;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use order::Job;
+use order::{Job, UnderWay};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -51,8 +51,9 @@ struct State {
     begun: bool,
     /// What comes first in the background: addresses, in order.
     first: VecDeque<(Arc<Space>, Range<u64>)>,
-    /// Background batches under way.
-    at_work: usize,
+    /// What the background brings at this moment.
+    under_way: Vec<UnderWay>,
+    batches: u64,
     /// Something was put in place since the lap began.
     progress: Option<Instant>,
     /// The background rests until then, to keep its limit.
@@ -132,14 +133,12 @@ impl Service {
         let mut buffer = Vec::new();
         while let Some(job) = self.next_job(all) {
             match job {
-                Job::Fault(space, page) => {
-                    self.answer(&space, page, &mut buffer);
-                    self.faults.fetch_add(1, Ordering::Relaxed);
-                }
-                Job::Batch(space, batch, next) => {
-                    self.bring(&space, &batch, &mut buffer, next);
-                    self.state().at_work -= 1;
-                    self.tell();
+                Job::Fault(space, page) => self.answer(&space, page, &mut buffer),
+                Job::Batch(batch) => {
+                    self.bring(&batch, &mut buffer);
+                    for page in self.is_brought(&batch) {
+                        self.answer(&batch.space, page, &mut buffer);
+                    }
                 }
             }
         }

@@ -52,11 +52,12 @@ impl Life {
                     bytes,
                     faults, took_ms, "all memory has arrived, after {took} ({faults} times it was waited for)"
                 );
-                let Some(filling) = self.filling.take() else { return };
-                if filling.save_waits && matches!(self.state, State::Preparing(_)) {
+                let Some(Filling { engine, save_waits, .. }) = self.filling.take() else { return };
+                if save_waits && matches!(self.state, State::Preparing(_)) {
+                    drop(engine);
                     self.prepare();
                 } else {
-                    self.finishing_touch = Some(filling.engine);
+                    self.finishing_touch = Some(engine).filter(|engine| engine.ended.is_none());
                 }
             }
             Said::Failed { problem } => self.fill_failed(problem),
@@ -82,7 +83,8 @@ impl Life {
     /// The engine that brings memory was reaped; returns whether it was that.
     pub(super) fn filler_reaped(&mut self, pid: i32, status: WaitStatus) -> bool {
         if self.finishing_touch.take_if(|engine| engine.pid == pid).is_some() {
-            if matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)) {
+            // Not by us, who end it with what is left of a tree.
+            if self.workload.is_some() && matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)) {
                 self.count_kill_of_engine();
             }
             return true;

@@ -1,10 +1,11 @@
 //! Bringing pages: the one that somebody waits for, with its neighbours; or a batch that nobody waits for yet.
 
 use super::Service;
-use super::order::Next;
+use super::order::{Batch, Next};
 use crate::checkpoint::lazy::PAGE;
 use crate::checkpoint::lazy::missing::Piece;
 use crate::checkpoint::lazy::space::{Awaited, Put, Space};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a fault brings with it: a chunk or two from a directory; from a server, where a request costs more than bytes, more.
@@ -17,6 +18,7 @@ const TOLD_ANEW: u32 = 2000;
 
 impl Service {
     pub(super) fn answer(&self, space: &Space, page: u64, buffer: &mut Vec<u8>) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
         let window = if self.opened.is_local() { NEIGHBOURS } else { NEIGHBOURS_FAR };
         for attempt in 0.. {
             let put = match space.awaited(page) {
@@ -46,15 +48,16 @@ impl Service {
         }
     }
 
-    pub(super) fn bring(&self, space: &Space, batch: &[Piece], buffer: &mut Vec<u8>, next: Next) {
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return };
+    pub(super) fn bring(&self, batch: &Batch, buffer: &mut Vec<u8>) {
+        let Batch { space, pieces, next, .. } = batch;
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return };
         if self
-            .load(&space.image, first.offset, last.image_end() - first.offset, buffer, next == Next::Behind)
+            .load(&space.image, first.offset, last.image_end() - first.offset, buffer, *next == Next::Behind)
             .is_none()
         {
             return;
         }
-        for piece in batch {
+        for piece in pieces.iter() {
             let narrow = |offset: u64| usize::try_from(offset - first.offset).unwrap_or(usize::MAX);
             let bytes = buffer.get(narrow(piece.offset)..narrow(piece.image_end())).unwrap_or_default();
             let put = space.put(*piece, bytes);

@@ -19,7 +19,25 @@ const STUCK: Duration = Duration::from_secs(60);
 /// What a thread does next.
 pub(super) enum Job {
     Fault(Arc<Space>, u64),
-    Batch(Arc<Space>, Vec<Piece>, Next),
+    Batch(Batch),
+}
+
+/// Pieces of one image that are brought together.
+pub(super) struct Batch {
+    number: u64,
+    pub space: Arc<Space>,
+    pub pieces: Arc<[Piece]>,
+    pub next: Next,
+}
+
+/// A batch that some thread brings.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    number: u64,
+    space: Arc<Space>,
+    pieces: Arc<[Piece]>,
+    /// Pages that threads wait for meanwhile.
+    awaited: Vec<u64>,
 }
 
 /// What will be asked for after a batch.
@@ -67,6 +85,9 @@ impl Service {
                 return None;
             }
             if let Some((space, page)) = state.faults.pop_front() {
+                if self.comes_anyway(&mut state, &space, page) {
+                    continue;
+                }
                 return Some(Job::Fault(space, page));
             }
             if let Some(rest) = state.rests_until.and_then(|until| until.checked_duration_since(Instant::now()))
@@ -77,18 +98,42 @@ impl Service {
                 continue;
             }
             if all && state.begun {
-                if let Some((space, batch, next)) = next_batch(&mut state) {
-                    state.at_work += 1;
-                    state.rests_until = self.limit.map(|limit| Instant::now() + rest_after(&batch, limit));
-                    return Some(Job::Batch(space, batch, next));
+                if let Some((space, pieces, next)) = next_batch(&mut state) {
+                    state.rests_until = self.limit.map(|limit| Instant::now() + rest_after(&pieces, limit));
+                    return Some(Job::Batch(set_out(&mut state, space, pieces, next)));
                 }
-                if state.at_work == 0 {
+                if state.under_way.is_empty() {
                     state = self.lap_is_over(state);
                     continue;
                 }
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether a page is on its way already: from a server, to ask for it once more takes as long as to wait. Whoever walks
+    /// through memory in order would always be where the background is, and fetch all of it twice.
+    fn comes_anyway(&self, state: &mut State, space: &Arc<Space>, page: u64) -> bool {
+        let holds = |piece: &Piece| (piece.address..piece.address + piece.length).contains(&page);
+        let brings = |batch: &&mut UnderWay| Arc::ptr_eq(&batch.space, space) && batch.pieces.iter().any(holds);
+        let Some(batch) = state.under_way.iter_mut().find(brings).filter(|_| !self.opened.is_local()) else {
+            return false;
+        };
+        batch.awaited.push(page);
+        if let Some(pid) = space.pid {
+            self.recorder.waited(pid, page);
+        }
+        true
+    }
+
+    /// A batch is where it belongs, or could not be put there. Returns what was waited for in it, for another look.
+    pub(super) fn is_brought(&self, batch: &Batch) -> Vec<u64> {
+        let mut state = self.state();
+        let at = state.under_way.iter().position(|other| other.number == batch.number);
+        let awaited = at.map(|at| state.under_way.swap_remove(at).awaited);
+        drop(state);
+        self.tell();
+        awaited.unwrap_or_default()
     }
 
     /// Every batch was brought once. What is left was in motion, and is asked for again.
@@ -130,6 +175,14 @@ fn next_batch(state: &mut State) -> Option<(Arc<Space>, Vec<Piece>, Next)> {
         }
     }
     state.spaces.iter().find_map(|space| Some((Arc::clone(space), space.next_batch(SPAN)?, Next::Behind)))
+}
+
+fn set_out(state: &mut State, space: Arc<Space>, pieces: Vec<Piece>, next: Next) -> Batch {
+    state.batches += 1;
+    let (number, pieces) = (state.batches, Arc::from(pieces));
+    let under_way = UnderWay { number, space: Arc::clone(&space), pieces: Arc::clone(&pieces), awaited: Vec::new() };
+    state.under_way.push(under_way);
+    Batch { number, space, pieces, next }
 }
 
 /// How long a batch may take at this many bytes a second.
