@@ -29,7 +29,7 @@ COMMAND = ["sh", "-c", f"{ASSEMBLE} && touch /work/ended && exec sleep 100000"]
 SUPERVISED = ["/opt/revenant/bin/revenant", "run", "--", *COMMAND]
 # Said in its log when all k-mers are in memory, and their sorting is still to come.
 HUNGRY = "Lv1 scanning done"
-MEGABASES = 6
+MEGABASES = 3
 # Round trip and rate of the way to the S3 server.
 LINKS = [("S3", 0, 0), ("S3, 20 ms, 200 MB/s", 20, 200e6)]
 # Each manner in turn, so that what disturbs the machine disturbs both.

@@ -1,7 +1,7 @@
 //! Small pages into huge ones, when all memory has arrived and until a save is asked for.
 //!
-//! `process_madvise(2)` with `MADV_COLLAPSE` (Linux 6.1) needs the capability SYS_NICE for another process. Without it, and
-//! where it is refused, the kernel's khugepaged does the same in its own time: nobody is told.
+//! `process_madvise(2)` with `MADV_COLLAPSE` (Linux 6.1) needs the capability `SYS_NICE` for another process. Without it,
+//! and where it is refused, the kernel's khugepaged does the same in its own time: nobody is told.
 #![allow(unsafe_code)] // A system call on the memory of other processes has no safe form.
 
 use super::huge::{self, Given};

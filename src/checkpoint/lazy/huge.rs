@@ -78,6 +78,7 @@ fn is_worth_it(pages: &[u64]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Some lists of ranges have one.
 mod tests {
     use super::*;
 

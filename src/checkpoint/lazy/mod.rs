@@ -5,6 +5,8 @@
 
 mod collapse;
 mod fill;
+#[cfg(test)]
+mod fixture;
 mod hindrance;
 pub mod hot;
 mod huge;

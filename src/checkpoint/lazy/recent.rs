@@ -85,85 +85,15 @@ impl Parts {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Some lists of ranges have one.
 mod tests {
+    use super::super::PAGE;
+    use super::super::fixture::{IMAGE, Job, PAGES, generation};
     use super::*;
-    use crate::job::Epoch;
-    use crate::repository::format::Chunking;
     use crate::repository::layout;
-    use crate::repository::manifest::{IndexRef, PackRef, Stats};
-    use crate::repository::save::{Save, SaveOptions, Stored};
-    use crate::store::Store;
     use std::cell::Cell;
-    use std::time::SystemTime;
-    use tokio::runtime::Runtime;
-
-    const PAGE: u64 = super::super::PAGE;
-    const PAGES: u64 = 1024;
-    const IMAGE: &str = "pages-1.img";
-
-    /// A job in which each page is a chunk of its own.
-    struct Job {
-        runtime: Runtime,
-        repository: Repository,
-        saved: Vec<(Manifest, Opened)>,
-    }
 
     impl Job {
-        fn new() -> Self {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            let chunking = Chunking { min_pages: 1, average_pages: 1, max_pages: 1 };
-            let repository = runtime.block_on(Repository::open_or_create(&Store::memory(), None, chunking)).unwrap();
-            Self { runtime, repository, saved: Vec::new() }
-        }
-
-        /// The next generation, in which these pages are not what they were in any other.
-        fn save(&mut self, changed: &[u64]) {
-            let number = self.saved.len() as u64 + 1;
-            let word = |page: u64| if changed.contains(&page) { page | number << 32 } else { page };
-            let pages = (0..PAGES).flat_map(|page| {
-                let mut bytes = [0x5a; PAGE as usize];
-                bytes[..8].copy_from_slice(&word(page).to_le_bytes());
-                bytes
-            });
-            let parent = self.saved.last().map(|(_, opened)| opened);
-            let handle = self.runtime.handle();
-            let options = SaveOptions { memory_limit: 64 << 20, workers: 2, ..SaveOptions::default() };
-            let save = Save::begin(&self.repository, parent, &options, handle).unwrap();
-            let (from, to) = std::io::pipe().unwrap();
-            std::thread::scope(|scope| {
-                scope.spawn(move || {
-                    let mut to = to;
-                    std::io::Write::write_all(&mut to, &pages.collect::<Vec<_>>()).unwrap();
-                });
-                save.store_pages(IMAGE, std::os::fd::AsFd::as_fd(&from)).unwrap();
-            });
-            let stored = self.runtime.block_on(save.finish()).unwrap();
-            let opened = Opened::open(&self.repository, stored.index, stored.index_length, handle);
-            let opened = self.runtime.block_on(opened).unwrap();
-            self.saved.push((self.commit(number, &stored), opened));
-        }
-
-        fn commit(&self, number: u64, stored: &Stored) -> Manifest {
-            let manifest = Manifest {
-                repository: self.repository.format.repository,
-                job: "sample-job".parse().unwrap(),
-                generation: generation(number),
-                created: SystemTime::UNIX_EPOCH,
-                base: (number > 1).then(|| generation(number - 1)),
-                replaces: None,
-                reason: "request".to_owned(),
-                images: Vec::new(),
-                index: IndexRef { id: stored.index, len: stored.index_length },
-                packs: stored.packs.iter().map(|pack| PackRef { id: pack.id, len: pack.size }).collect(),
-                checkpoint: serde_json::Value::Null,
-                stats: Stats::default(),
-            };
-            let sealed = manifest.seal(&self.repository.crypt).unwrap();
-            let key = layout::manifest(manifest.generation);
-            self.runtime.block_on(self.repository.store.put(&key, sealed.into())).unwrap();
-            manifest
-        }
-
         fn recent(&self) -> Option<Recent> {
             Recent::of(&self.repository, &self.saved.last().unwrap().0, self.runtime.handle())
         }
@@ -174,10 +104,6 @@ mod tests {
             let parts = changed(&self.saved.last().unwrap().1, IMAGE, &packs, over);
             parts.into_iter().map(|part| part.start / PAGE..part.end / PAGE).collect()
         }
-    }
-
-    fn generation(sequence: u64) -> Generation {
-        Generation { epoch: Epoch(1), sequence }
     }
 
     #[test]

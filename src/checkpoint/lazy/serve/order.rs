@@ -190,3 +190,41 @@ fn rest_after(batch: &[Piece], limit: u64) -> Duration {
     let bytes: u64 = batch.iter().map(|piece| piece.length).sum();
     Duration::from_micros(bytes.saturating_mul(1_000_000) / limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::lazy::PAGE;
+    use crate::checkpoint::lazy::fixture::{IMAGE, Job as Saved};
+    use crate::checkpoint::lazy::missing::Missing;
+    use crate::checkpoint::lazy::plan::Plan;
+    use crate::checkpoint::lazy::uffd::Uffd;
+    use std::fs::File;
+
+    fn space(missing: &[Piece]) -> Arc<Space> {
+        let mut table = Missing::default();
+        for piece in missing {
+            table.add(*piece);
+        }
+        Space::new(Uffd::new(File::open("/dev/null").unwrap().into()), IMAGE.into(), table, Some(300))
+    }
+
+    #[test]
+    fn a_page_that_is_on_its_way_from_a_server_is_looked_at_when_it_is_there() {
+        let mut saved = Saved::new();
+        saved.save(&[]);
+        let service = Service::new(&saved.saved[0].1, Plan::default(), Duration::ZERO, None).unwrap();
+        let (near, far) = (space(&[Piece { address: 0, length: 8 * PAGE, offset: 0 }]), space(&[]));
+        service.state().spaces.push(Arc::clone(&near));
+        service.begin();
+        let Some(Job::Batch(batch)) = service.next_job(true) else { panic!("nothing to bring") };
+        let comes = |space: &Arc<Space>, page: u64| service.comes_anyway(&mut service.state(), space, page * PAGE);
+        assert!(comes(&near, 3) && comes(&near, 7));
+        assert!(!comes(&near, 8), "behind the batch");
+        assert!(!comes(&far, 3), "of another process");
+        assert_eq!(service.is_brought(&batch), [3 * PAGE, 7 * PAGE]);
+        assert!(!comes(&near, 3), "nobody brings it any more");
+        assert!(service.is_brought(&batch).is_empty());
+        assert_ne!(service.hot(), Hot::default(), "it was waited for");
+    }
+}
