@@ -13,7 +13,7 @@ import time
 
 from lazy import SAVED_AND_STOPPED
 from link import Link
-from processes import Failed
+from processes import Failed, children, cpu_seconds, members
 from report import ENDS, LOCAL
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
@@ -52,8 +52,8 @@ class Assembler:
         self.store.mkdir()
         said = subprocess.run([SCRIPTS / "rootfs.sh", self.cache, "megahit"], stdout=subprocess.PIPE, text=True, check=True)
         self.root, self.reads = said.stdout.strip(), self._community()
-        expected, took = self._until_its_end(COMMAND, {}, None)
-        note("MEGAHIT", f"{ENDS}, undisturbed", {"wall_s": took})
+        expected, cost = self._until_its_end(COMMAND, {}, None)
+        note("MEGAHIT", f"{ENDS}, undisturbed", cost)
         self._save({"REVENANT_STORE": "file:///store"})
         self._continue(LOCAL, {}, expected, note)
         if not (os.environ.get("WEED") or shutil.which("weed")):
@@ -77,8 +77,8 @@ class Assembler:
         """What follows from the save, over this way to the store."""
         for _ in range(ROUNDS):
             for manner in ("eager", "lazy"):
-                found, took = self._until_its_end(SUPERVISED, {**self.env, **env, "REVENANT_RESTORE": manner}, self.saved)
-                note(f"revenant {manner}", f"{ENDS}, {store}", {"wall_s": took})
+                found, cost = self._until_its_end(SUPERVISED, {**self.env, **env, "REVENANT_RESTORE": manner}, self.saved)
+                note(f"revenant {manner}", f"{ENDS}, {store}", cost)
                 if found != expected:
                     raise Failed(f"after the {manner} restore from {store} the contigs are others")
 
@@ -100,7 +100,7 @@ class Assembler:
         self.work.rename(self.saved)
 
     def _until_its_end(self, inside, env, files):
-        """The contigs, and the seconds from the start of the container."""
+        """The contigs, and what they took from the start of the container, revenant's own work included."""
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(files, self.work, symlinks=True) if files else self.work.mkdir()
         container = self._container(inside, env)
@@ -108,11 +108,12 @@ class Assembler:
         with container:
             wait(container, (self.work / "ended").exists)
             took = time.monotonic() - began
+            cpu = sum(cpu_seconds(pid) for first in children(container.process.pid) for pid in members(first))
             if files and not any("continued from generation" in line for line in container.lines):
                 raise Failed("it was not continued: " + "\n".join(container.lines[-8:]))
             container.signal("KILL")
             container.wait(60)
-        return contigs(self.work / "assembly" / "final.contigs.fa"), took
+        return contigs(self.work / "assembly" / "final.contigs.fa"), {"wall_s": took, "cpu_s": cpu}
 
 
 def wait(container, is_so):
