@@ -271,6 +271,91 @@ fn what_was_waited_for_is_kept_with_the_next_generation() {
     ticks(&first).then(ticks(&second)).then(ticks(&third)).assert_true(&WORKLOAD);
 }
 
+fn with_huge_pages(store: &Store) -> Container {
+    lazily(Container::of("large"), store).workload("huge.py", &["--mib", "64"])
+}
+
+/// Of the workload, in MiB.
+fn huge_pages(running: &Running) -> u64 {
+    let workload = running.wait_for_process("python3 /workloads/huge.py --mib 64");
+    let text = fs::read_to_string(format!("/proc/{workload}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+    line.trim().strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() / 1024
+}
+
+/// All memory has arrived, and the engine has nothing left to do.
+fn wait_for_end_of_engine(running: &Running) {
+    running.wait_for_stderr_line(ARRIVED);
+    let command = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    running.wait_until("the engine has ended", || {
+        !running.processes().iter().any(|pid| command(pid).starts_with("revenant\0engine"))
+    });
+}
+
+/// The next ticks find all memory as it was.
+fn assert_sound(running: &Running) {
+    let seen = running.stdout_lines().len();
+    running.wait_until("it ticks", || running.stdout_lines().len() >= seen + 2);
+    let lines = running.stdout_lines();
+    assert!(lines.iter().all(|line| line.ends_with("sound")), "{lines:?}");
+}
+
+#[test]
+fn huge_pages_are_huge_again_where_the_container_may_ask_for_them() {
+    let store = Store::local();
+    let container = with_huge_pages(&store).add_capability("SYS_NICE");
+    let first = container.start();
+    first.wait_for_line("tick 2 ");
+    let before = huge_pages(&first);
+    let given = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or("[never]".into());
+    assert!(before >= 56 || given.contains("[never]"), "{before} MiB, {given}");
+    stop(&first);
+
+    let second = container.start();
+    wait_for_end_of_engine(&second);
+    let after = huge_pages(&second);
+    assert!(after * 10 >= before * 9, "{after} MiB in huge pages, {before} MiB before");
+    assert_sound(&second);
+    // And it can be saved again.
+    stop(&second);
+    let third = container.start();
+    third.wait_for_stderr_line(ARRIVED);
+    assert_sound(&third);
+}
+
+#[test]
+fn memory_that_had_huge_pages_is_restored_where_the_container_may_not_ask_for_them() {
+    let store = Store::local();
+    let container = with_huge_pages(&store);
+    let first = container.start();
+    first.wait_for_line("tick 2 ");
+    stop(&first);
+    let second = container.start();
+    wait_for_end_of_engine(&second);
+    assert_sound(&second);
+    // No word of it: nothing is wrong.
+    assert!(!second.stderr().contains("huge page"), "{}", second.stderr());
+    stop(&second);
+}
+
+/// A save does not wait for huge pages: it begins while they are made.
+#[test]
+fn a_save_at_any_moment_ends_the_making_of_huge_pages() {
+    let store = Store::local();
+    let container = with_huge_pages(&store).add_capability("SYS_NICE");
+    let first = container.start();
+    first.wait_for_line("tick 2 ");
+    stop(&first);
+    for _ in 0..5 {
+        let next = container.start();
+        next.wait_for_stderr_line(ARRIVED);
+        stop(&next);
+    }
+    let last = container.start();
+    last.wait_for_stderr_line(ARRIVED);
+    assert_sound(&last);
+}
+
 /// A cache on the node is filled, and what is damaged in it comes from the store.
 #[test]
 fn a_cache_is_used_and_never_trusted() {

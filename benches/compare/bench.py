@@ -19,6 +19,7 @@ import sys
 import tempfile
 
 import report
+from assembler import Assembler
 from criu import Criu
 from idle import Idle
 from lazy import Lazy
@@ -110,7 +111,7 @@ def main():
     parser.add_argument("--gib", default="1 4", help='sizes of the workload (default: "1 4")')
     parser.add_argument("--repeat", type=int, default=3, help="repetitions, of which medians are taken (default: 3)")
     parser.add_argument("--quick", action="store_true", help="256 MiB, once: does it work at all")
-    parser.add_argument("--only", default="criu podman revenant lazy idle watching", help="what is measured")
+    parser.add_argument("--only", default="criu podman revenant lazy assembler idle watching", help="what is measured")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("the benchmark runs real containers and needs root: sudo make bench")
@@ -143,6 +144,9 @@ def main():
                     if name in only:
                         with results.reporting(size, name):
                             program.measure(size, results.noter(size, repetition))
+        if "assembler" in only and not options.quick:
+            with results.reporting(report.ASSEMBLY, "assembler"):
+                Assembler(options.stage, scratch).measure(results.noter(report.ASSEMBLY, 1))
         if "idle" in only:
             with results.reporting("small", "revenant"):
                 Idle(options.stage, binary, scratch).measure(results.noter("small", 1))

@@ -76,6 +76,8 @@ FIRST, RESTORE = "first save", "restore in a new container"
 # Rows of lazy restore; the store follows in the name.
 EXECUTES, ALL_THERE, TOUCHES, WALKS = "executes", "all memory is there", "has changed 5 % of it", "has read all of it"
 LOCAL = "local store"
+# The rows of a real assembler, which has a size of its own.
+ENDS, ASSEMBLY = "until its end", "MEGAHIT"
 # Below, what does not grow with the size is most of it.
 LARGE = ("4 GiB", "8 GiB")
 
@@ -125,6 +127,16 @@ SIZED = [
     Target("memory of revenant, highest of all its rows", 256, lambda v: v("revenant", "all rows", "peak_mib"), "MiB"),
 ]  # fmt: skip
 
+
+def against_eager(store):
+    """A target for the whole rest of an assembly."""
+    row = f"{ENDS}, {store}"
+    text = f"MEGAHIT until its end after a lazy restore / an eager one, {store}"
+    return Target(text, 1.1, lambda v: v("revenant lazy", row, "wall_s") / v("revenant eager", row, "wall_s"))
+
+
+ASSEMBLER = [against_eager(store) for store in (LOCAL, "S3", "S3, 20 ms, 200 MB/s")]
+
 IDLE = [
     Target("idle: resident memory of PID 1", 16, lambda v: v("revenant", "idle", "rss_mib"), "MiB"),
     Target("idle: wake-ups a second", 1, lambda v: v("revenant", "idle", "wakeups_per_s"), "/s"),
@@ -152,6 +164,7 @@ def verdicts(rows, sizes):
     """Every target that could be measured, for every size."""
     checked = [target.verdict(rows, size) for target in SIZED for size in sizes]
     checked += [target.verdict(rows, "small") for target in IDLE]
+    checked += [target.verdict(rows, ASSEMBLY) for target in ASSEMBLER]
     return [verdict for verdict in checked if verdict]
 
 

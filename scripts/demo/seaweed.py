@@ -48,7 +48,7 @@ class SeaweedS3:
         self.process = subprocess.Popen(
             [self.weed, "server", "-s3", f"-dir={self.directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
              f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={self.port}",
-             f"-s3.config={config}", "-s3.autoCreateBucket", "-master.volumeSizeLimitMB=256", "-volume.max=100"],
+             f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket", "-master.volumeSizeLimitMB=256", "-volume.max=100"],
             stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self._create_bucket()

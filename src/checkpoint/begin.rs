@@ -74,12 +74,7 @@ pub fn serve(request: &Request, events: &Events, runtime: &Runtime) -> Result<()
         // The workload starts now; what the image holds is written down beside it.
         side_effects::list_image(&request.context);
     }
-    match filling {
-        None => Ok(()),
-        Some(filling) => filling.wait(events).map(|filled| {
-            events.send(&Event::Filled { bytes: filled.bytes, faults: filled.faults, took_ms: filled.ms });
-        }),
-    }
+    filling.map_or(Ok(()), |filling| filling.wait(events))
 }
 
 /// What this container does, and what goes on beside it.

@@ -1,5 +1,6 @@
 //! A fill under way, from before CRIU's start until everything is there.
 
+use super::collapse;
 use super::keeper::Keeper;
 use super::plan::Plan;
 use super::recent::Recent;
@@ -30,6 +31,9 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 pub struct Filling {
     /// What they share.
     pub service: Arc<Service>,
+    opened: Opened,
+    /// By PID as in the checkpoint.
+    tasks: Vec<i32>,
     threads: Vec<JoinHandle<()>>,
     keeper: Keeper,
     runtime_dir: PathBuf,
@@ -49,26 +53,23 @@ pub struct Manner {
     pub runtime_dir: PathBuf,
 }
 
-/// What it took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filled {
-    /// Bytes put in place. Less than was missing where the workload has dropped memory meanwhile; more where it forked.
-    pub bytes: u64,
-    /// Faults of the workload.
-    pub faults: u64,
-    /// From CRIU's start, in milliseconds.
-    pub ms: u64,
-}
-
 impl Filling {
     /// Starts the threads.
     pub fn start(opened: &Opened, plan: Plan, manner: Manner) -> io::Result<Self> {
         let Manner { patience, limit, recent, runtime_dir } = manner;
         // Before anything large is in memory: the keeper holds a copy of what there is now.
         let keeper = Keeper::start()?;
+        let tasks = plan.tasks.keys().copied().collect();
         let service = Service::new(opened, plan, patience, limit)?;
-        let mut filling =
-            Self { service: Arc::clone(&service), threads: Vec::new(), keeper, runtime_dir, begun: Instant::now() };
+        let mut filling = Self {
+            service: Arc::clone(&service),
+            opened: opened.clone(),
+            tasks,
+            threads: Vec::new(),
+            keeper,
+            runtime_dir,
+            begun: Instant::now(),
+        };
         let answering = if opened.is_local() { ANSWERING } else { ANSWERING_FAR };
         let workers = (0..answering).map(|_| false).chain((0..opened.parallelism()).map(|_| true));
         let started = spawn(&service, Service::follow)
@@ -110,25 +111,11 @@ impl Filling {
         }
     }
 
-    /// Waits until everything is there. On an error whoever waits for a page waits on, and beyond the end of this
-    /// process: PID 1 has to end the workload, and the keeper after it.
-    pub fn wait(self, events: &Events) -> Result<Filled, Problem> {
-        let mut said: Option<Instant> = None;
-        let result = loop {
-            if let Some(result) = self.service.over_within(EVERY) {
-                break result;
-            }
-            events.send(&Event::Progress(self.progress()));
-            match self.service.trouble() {
-                Some(problem) if said.is_none_or(|said| said.elapsed() > SAY_EVERY) => {
-                    said = Some(Instant::now());
-                    events.notice(format!("the workload waits for memory that has not arrived: {}", problem.what));
-                }
-                None if said.take().is_some() => events.notice("the store answers again"),
-                _ => {}
-            }
-        };
-        if let Err(problem) = result {
+    /// Waits until everything is there, says so, and makes its huge pages huge again until a save is wanted. On an error
+    /// whoever waits for a page waits on, and beyond the end of this process: PID 1 has to end the workload, and the keeper
+    /// after it.
+    pub fn wait(self, events: &Events) -> Result<(), Problem> {
+        if let Err(problem) = self.over(events) {
             self.keeper.leave();
             // Its descriptors are shared with the keeper: what is closed here is closed there.
             std::mem::forget(self.service);
@@ -140,17 +127,42 @@ impl Filling {
         if let Err(error) = self.service.hot().keep(&self.runtime_dir) {
             tracing::debug!(%error, "what was waited for cannot be kept");
         }
+        let (bytes, faults) = (self.service.put.load(Ordering::Relaxed), self.service.faults.load(Ordering::Relaxed));
+        let total_bytes = Some(self.service.total);
+        // The workload's memory is its own again, before a save may begin.
+        drop((self.service, self.keeper));
         events.send(&Event::Progress(Progress {
             phase: "fill".to_owned(),
-            done_bytes: self.service.put.load(Ordering::Relaxed),
-            total_bytes: Some(self.service.total),
+            done_bytes: bytes,
+            total_bytes,
             store_bytes: 0,
         }));
-        Ok(Filled {
-            bytes: self.service.put.load(Ordering::Relaxed),
-            faults: self.service.faults.load(Ordering::Relaxed),
-            ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        })
+        let took_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        events.send(&Event::Filled { bytes, faults, took_ms });
+        let places = collapse::places(&self.opened, &self.tasks);
+        // With all that was kept for reading.
+        drop(self.opened);
+        collapse::collapse(&places, collapse::is_told_to_stop);
+        Ok(())
+    }
+
+    /// Tells how far it is until it is over.
+    fn over(&self, events: &Events) -> Result<(), Problem> {
+        let mut said: Option<Instant> = None;
+        loop {
+            if let Some(result) = self.service.over_within(EVERY) {
+                return result;
+            }
+            events.send(&Event::Progress(self.progress()));
+            match self.service.trouble() {
+                Some(problem) if said.is_none_or(|said| said.elapsed() > SAY_EVERY) => {
+                    said = Some(Instant::now());
+                    events.notice(format!("the workload waits for memory that has not arrived: {}", problem.what));
+                }
+                None if said.take().is_some() => events.notice("the store answers again"),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -3,9 +3,13 @@
 //! CRIU restores everything but the pages that may come later, and hands over a userfaultfd for each process.
 //! Whatever the workload touches before it is there is answered from the repository; the rest is filled in beside it.
 
+mod collapse;
 mod fill;
+#[cfg(test)]
+mod fixture;
 mod hindrance;
 pub mod hot;
+mod huge;
 mod images;
 mod keeper;
 mod missing;

@@ -203,6 +203,9 @@ pub struct Vma {
     /// CRIU's `VMA_…` bits (`criu/include/image.h`).
     #[prost(uint32, tag = "7")]
     pub status: u32,
+    /// A bit for each `MADV_…` that holds for it.
+    #[prost(uint64, tag = "9")]
+    pub advice: u64,
 }
 
 /// `pagemap_head`.

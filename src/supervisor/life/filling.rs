@@ -52,9 +52,12 @@ impl Life {
                     bytes,
                     faults, took_ms, "all memory has arrived, after {took} ({faults} times it was waited for)"
                 );
-                let waited = self.filling.take().is_some_and(|filling| filling.save_waits);
-                if waited && matches!(self.state, State::Preparing(_)) {
+                let Some(Filling { engine, save_waits, .. }) = self.filling.take() else { return };
+                if save_waits && matches!(self.state, State::Preparing(_)) {
+                    drop(engine);
                     self.prepare();
+                } else {
+                    self.finishing_touch = Some(engine).filter(|engine| engine.ended.is_none());
                 }
             }
             Said::Failed { problem } => self.fill_failed(problem),
@@ -64,6 +67,8 @@ impl Life {
 
     /// Whether a save has to wait; says so.
     pub(super) fn waits_for_memory(&mut self) -> bool {
+        // Its standard input ends with this, and it with that.
+        self.finishing_touch = None;
         let Some(filling) = &mut self.filling else { return false };
         if !filling.save_waits {
             filling.save_waits = true;
@@ -77,6 +82,13 @@ impl Life {
 
     /// The engine that brings memory was reaped; returns whether it was that.
     pub(super) fn filler_reaped(&mut self, pid: i32, status: WaitStatus) -> bool {
+        if self.finishing_touch.take_if(|engine| engine.pid == pid).is_some() {
+            // Not by us, who end it with what is left of a tree.
+            if self.workload.is_some() && matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)) {
+                self.count_kill_of_engine();
+            }
+            return true;
+        }
         let Some(filling) = self.filling.as_mut().filter(|filling| filling.engine.pid == pid) else { return false };
         filling.engine.ended = Some(status);
         if matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)) {

@@ -119,6 +119,8 @@ pub struct Life {
     lingering: Option<Engine>,
     /// The workload runs, and memory of it is still to come.
     filling: Option<filling::Filling>,
+    /// All memory is there, and until a save is wanted its small pages become huge ones where they were.
+    finishing_touch: Option<Engine>,
     engines: u64,
     /// An engine has failed; what it leaves is looked at once nobody traces the tree.
     settling: Option<Instant>,
@@ -181,6 +183,7 @@ pub async fn live(
         engine: None,
         lingering: None,
         filling: None,
+        finishing_touch: None,
         engines: 0,
         settling: None,
         holder: this_container(settings.pod_uid.clone()),
