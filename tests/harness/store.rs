@@ -113,7 +113,7 @@ impl Seaweed {
         std::fs::create_dir(scratch.path().join("data")).unwrap();
         let server = Self { scratch, ports: free_ports(PARTS.len() * 2), server: Mutex::new(None) };
         server.resume();
-        server.make_bucket();
+        server.make_bucket(BUCKET);
         server
     }
 
@@ -169,8 +169,8 @@ impl Seaweed {
     }
 
     /// A bucket is a directory of the filer.
-    fn make_bucket(&self) {
-        let status = self.http(1, "POST", &format!("/buckets/{BUCKET}/"), "");
+    pub fn make_bucket(&self, name: &str) {
+        let status = self.http(1, "POST", &format!("/buckets/{name}/"), "");
         assert!(status.as_ref().is_some_and(|status| status.starts_with('2')), "no bucket: {status:?}");
     }
 
