@@ -138,7 +138,7 @@ impl Seaweed {
         weed.args(["--pdeathsig", "KILL", "--"]).arg(cache::seaweedfs());
         weed.arg(format!("-logdir={}", directory.display()));
         weed.args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
-        weed.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.max=8"]);
+        weed.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.max=64"]);
         weed.args(["-volume.preStopSeconds=0", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=1024"]);
         weed.arg(format!("-dir={}", directory.join("data").display()));
         weed.arg(format!("-s3.config={}", directory.join("s3.json").display()));
