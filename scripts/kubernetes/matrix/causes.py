@@ -166,7 +166,7 @@ def liveness(new):
 FAILURES, PERIOD = 2, 1
 
 
-@cause("restore takes longer than the probes' patience", f"liveness probe with {FAILURES * PERIOD} s of patience, a quarter of a core for the restore", "not killed during the restore, nothing lost")
+@cause("restore takes longer than the probes' patience", f"liveness probe with {FAILURES * PERIOD} s of patience, a quarter of a core for the restore", "the restore takes longer than that; it is not killed, nothing lost")
 def patience(new):
     def change(document):
         spec = template(document)
