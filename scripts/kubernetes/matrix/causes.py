@@ -176,7 +176,7 @@ def patience(new):
             # So that the restore takes its time: much to bring back, and little to do it with.
             spec["containers"][0]["resources"]["limits"] = {"cpu": "250m"}
             spec["terminationGracePeriodSeconds"] = 120
-    with new("patient", change=change, counter=["--mib", "100", "--grow-at", "1", "--grow", "600"], every="1h") as job:
+    with new("patient", change=change, counter=["--mib", "100", "--grow-at", "1", "--grow", "1500"], every="1h") as job:
         job.counts(more=3)
         kubectl("delete", "pod", job.pod(), "--wait=false")
         again = job.counts(more=3, containers=2)
