@@ -31,10 +31,11 @@ const PODMAN: &str = "tests/starts_with_podman.rs";
 const STORES: &str = "tests/store_commands.rs";
 
 const LONG: Run = Not("takes many minutes, and is a test itself: it compares, and fails by its exit code");
+const MEASURES: Run = Not("takes many minutes, and measures: the page holds what it found");
 const COMPARED: Run = Not("a sentence compares with it");
 
 /// Page, beginning of the command, how it is run.
-const COMMANDS: [(&str, &str, Run); 41] = [
+const COMMANDS: [(&str, &str, Run); 49] = [
     ("README.md", "make deps && make test", By(".ci/run")),
     ("README.md", "make deps && make demo", LONG),
     ("README.md", "make demo", LONG),
@@ -48,11 +49,12 @@ const COMMANDS: [(&str, &str, Run); 41] = [
     ),
     ("README.md", "revenant export --job assembly", By(HERE)),
     ("README.md", "revenant import job.tar", AlikeBy(STORES)),
-    ("benchmarks.md", "make bench", LONG),
+    ("benchmarks.md", "make bench", MEASURES),
     ("benchmarks.md", "podman container", AlikeBy("benches/compare/podman.py")),
     ("compatibility.md", "podman container checkpoint --export", AlikeBy("benches/compare/podman.py")),
     ("decide.md", "revenant doctor --pid", AlikeBy("tests/doctor.rs")),
-    ("fidelity.md", "make", LONG),
+    ("fidelity.md", "make fidelity", MEASURES),
+    ("fidelity.md", "make programs", LONG),
     ("format.md", "revenant <kind> <version>", Not("no command: what a digest is taken of")),
     ("format.md", "revenant prune --repack-below", AlikeBy("tests/survives_a_kill_at_every_step.rs")),
     ("format.md", "revenant key rotate", AlikeBy(STORES)),
@@ -61,14 +63,18 @@ const COMMANDS: [(&str, &str, Run); 41] = [
     ("kubernetes-survival.md", "make test-k8s", By(".ci/run")),
     ("kubernetes-survival.md", "kubectl patch", By(CLUSTER)),
     ("kubernetes-survival.md", "revenant manifest --tier standard", AlikeBy("scripts/kubernetes/matrix/job.py")),
-    ("lazy-restore.md", "make bench", LONG),
+    ("lazy-restore.md", "make bench", MEASURES),
     ("observing.md", "revenant run --http", AlikeBy("tests/survival/making.rs")),
     ("observing.md", "revenant status --json", AlikeBy("tests/saves_on_schedule_and_by_file.rs")),
     ("observing.md", "revenant status --probe", AlikeBy("tests/answers_probes_and_metrics.rs")),
     ("oci-archive.md", "revenant export --format oci", By(HERE)),
     ("oci-archive.md", "skopeo copy", By(HERE)),
     ("oci-archive.md", "podman", AlikeBy("tests/exports_an_oci_image.rs")),
-    ("operations.md", "revenant", By(HERE)),
+    ("operations.md", "revenant list --store", By(HERE)),
+    ("operations.md", "revenant prune --store", By(HERE)),
+    ("operations.md", "revenant export --store", By(HERE)),
+    ("operations.md", "revenant import gut-12.tar --store", By(HERE)),
+    ("operations.md", "revenant export --format oci", AlikeBy("tests/exports_an_oci_image.rs")),
     ("processes.md", "docker run --init", COMPARED),
     ("security.md", "revenant key rotate", AlikeBy(STORES)),
     ("start.md", "revenant manifest", By(HERE)),
@@ -81,9 +87,12 @@ const COMMANDS: [(&str, &str, Run); 41] = [
     ),
     ("start.md", "make deps && make demo", LONG),
     ("survival.md", "revenant checkpoint --stop", AlikeBy("tests/saves_on_request.rs")),
-    ("survival.md", "make survival", LONG),
-    ("troubleshooting.md", "", Not("symptoms: the commands are explained elsewhere")),
-    ("users.md", "", COMPARED),
+    ("survival.md", "make survival", MEASURES),
+    ("troubleshooting.md", "revenant manifest --tier standard", AlikeBy("scripts/kubernetes/matrix/job.py")),
+    ("troubleshooting.md", "kubectl delete pod", AlikeBy("scripts/kubernetes/matrix/causes.py")),
+    ("troubleshooting.md", "kubectl logs --previous", Not("kubectl's own: where the output of an older container is")),
+    ("users.md", "docker run --user", COMPARED),
+    ("users.md", "podman run --user", COMPARED),
 ];
 
 fn repository(file: &str) -> String {
