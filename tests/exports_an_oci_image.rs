@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)] // Helpers of tests are outside of `cfg(test)`.
 
 mod harness;
+mod podman;
 
 use harness::{Container, Store, Ticks};
+use podman::Podman;
 use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -131,4 +133,28 @@ fn skopeo_reads_it() {
         .output()
         .unwrap();
     assert!(copied.status.success(), "{copied:?}");
+}
+
+/// The rows of docs/oci-archive.md about podman and buildah: they show what is in it, and none takes it for a checkpoint of its own.
+#[test]
+fn podman_and_buildah_show_its_images_and_refuse_to_restore_it() {
+    let store = Store::local();
+    let first = Container::of("oci-job").store(&store).env("REVENANT_KEY", KEY).workload("counter.py", &[]).start();
+    first.wait_for_line("tick 2 ");
+    assert_eq!(first.exec(&["revenant", "checkpoint"]).code, 0);
+    let podman = Podman::new();
+    let exported = export(&store, &podman.folder().join("image.tar"), &["--decrypt"]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    podman.typed("podman load --input image.tar");
+    let image = podman.typed("podman images --quiet --no-trunc");
+    let image = image.trim();
+    podman.typed(&format!("test -s $(podman image mount {image})/checkpoint/revenant-checkpoint.json"));
+    podman.typed(&format!("test -s $(buildah mount $(buildah from {image}))/checkpoint/revenant-checkpoint.json"));
+    for refused in [
+        format!("podman run {image}"),
+        format!("podman container restore {image}"),
+        "podman container restore --import image.tar".into(),
+    ] {
+        assert!(!podman.type_line(&refused).status.success(), "{refused}");
+    }
 }

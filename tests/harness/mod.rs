@@ -32,7 +32,7 @@ mod spec;
 mod store;
 mod ticks;
 
-pub use cache::rootfs;
+pub use cache::{criu, rootfs};
 pub use container::{Container, Reader};
 pub use nix::sys::signal::Signal;
 pub use running::{Exec, Output, Running};

@@ -113,7 +113,7 @@ impl Seaweed {
         std::fs::create_dir(scratch.path().join("data")).unwrap();
         let server = Self { scratch, ports: free_ports(PARTS.len() * 2), server: Mutex::new(None) };
         server.resume();
-        server.make_bucket();
+        server.make_bucket(BUCKET);
         server
     }
 
@@ -138,7 +138,7 @@ impl Seaweed {
         weed.args(["--pdeathsig", "KILL", "--"]).arg(cache::seaweedfs());
         weed.arg(format!("-logdir={}", directory.display()));
         weed.args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
-        weed.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.max=8"]);
+        weed.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.max=64"]);
         weed.args(["-volume.preStopSeconds=0", "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=1024"]);
         weed.arg(format!("-dir={}", directory.join("data").display()));
         weed.arg(format!("-s3.config={}", directory.join("s3.json").display()));
@@ -169,8 +169,8 @@ impl Seaweed {
     }
 
     /// A bucket is a directory of the filer.
-    fn make_bucket(&self) {
-        let status = self.http(1, "POST", &format!("/buckets/{BUCKET}/"), "");
+    pub fn make_bucket(&self, name: &str) {
+        let status = self.http(1, "POST", &format!("/buckets/{name}/"), "");
         assert!(status.as_ref().is_some_and(|status| status.starts_with('2')), "no bucket: {status:?}");
     }
 

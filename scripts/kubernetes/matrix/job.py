@@ -81,6 +81,11 @@ class Run:
         found = [match for match in map(re.compile(words + r" (\d+)-(\d+)").search, self.lines) if match]
         return (int(found[-1][1]), int(found[-1][2])) if found else None
 
+    def restored_in(self):
+        """How many seconds the restore took, by revenant's own words."""
+        found = [match for match in map(re.compile(r"continued from generation .*, in ([\d.]+) s").search, self.lines) if match]
+        return float(found[-1][1]) if found else 0.0
+
     def said(self, words):
         """Whether revenant said this in the container."""
         return any(words in line for line in self.lines)

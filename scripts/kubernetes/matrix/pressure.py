@@ -23,20 +23,25 @@ def evicted(job):
     return next((pod["status"].get("message", "") for pod in pods(job.selector) if pod["status"].get("reason") == "Evicted"), None)
 
 
+def evicted_for_memory(job, node, pressure):
+    """Puts the node under this pressure until the pod is evicted and continues; that it was for want of memory, and has moved."""
+    try:
+        pressure()
+        said = wait("the pod is evicted", lambda: evicted(job))
+        job.counts(containers=2)
+    finally:
+        calm(node, job.state)
+    if "resource: memory" not in said:
+        raise Failed(f"evicted for another reason: {said}")
+    job.promoted()
+
+
 @cause("node pressure, soft", "the kubelet's soft threshold: SIGTERM, 20 s", "continues on a high-memory node, nothing lost")
 def soft_eviction(new):
     with new("soft") as job:
         job.counts()
         node = node_of(job.pod())
-        try:
-            restart_kubelet(node, job.state, EVICT_SOFT=threshold(), EVICT_SOFT_AFTER="5s")
-            said = wait("the pod is evicted", lambda: evicted(job))
-            job.counts(containers=2)
-        finally:
-            calm(node, job.state)
-        if "resource: memory" not in said:
-            raise Failed(f"evicted for another reason: {said}")
-        job.promoted()
+        evicted_for_memory(job, node, lambda: restart_kubelet(node, job.state, EVICT_SOFT=threshold(), EVICT_SOFT_AFTER="5s"))
         return nothing_lost(job)
 
 
@@ -48,21 +53,17 @@ def hard_eviction(new):
         job.may_watch_nodes()
         job.counts()
         node = node_of(job.pod())
-        try:
+
+        def pressure():
             restart_kubelet(node, job.state, EVICT_SOFT=threshold(), EVICT_SOFT_AFTER="30m")
             wait("the node says MemoryPressure", lambda: condition(node, "MemoryPressure") == "True")
             wait("the pressure is a reason to save", lambda: (job.said("MemoryPressure") or job.said("memory-pressure")) and job.said("saved generation"))
             job.counts(more=job.containers()[-1].last + 10)
             restart_kubelet(node, job.state, EVICT_HARD=threshold())
-            said = wait("the pod is evicted", lambda: evicted(job))
-            job.counts(containers=2)
-        finally:
-            calm(node, job.state)
-        if "resource: memory" not in said:
-            raise Failed(f"evicted for another reason: {said}")
+
+        evicted_for_memory(job, node, pressure)
         if job.containers()[0].said("SIGTERM"):
             raise Failed(f"there was a notice\n{job.report()}")
-        job.promoted()
         # What is lost is what was counted while the kubelet was restarted.
         return since_the_last_save(job)
 
