@@ -65,8 +65,9 @@ pub fn collapse(places: &[Places], stop: impl Fn() -> bool) {
             match process.collapse(part) {
                 Ok(()) => refused = 0,
                 Err(Errno::ESRCH) => break,
-                // Not by this process, not by this kernel, or not for want of memory.
-                Err(errno @ (Errno::EPERM | Errno::ENOSYS | Errno::ENOMEM)) => {
+                // Not by this process, not by this kernel; or not for want of memory, of the machine or (EBUSY) of the
+                // container: each attempt would make it give up more of its cache.
+                Err(errno @ (Errno::EPERM | Errno::ENOSYS | Errno::ENOMEM | Errno::EBUSY)) => {
                     tracing::debug!(%errno, "huge pages are left to the kernel");
                     return;
                 }
@@ -118,7 +119,7 @@ impl Process {
             let place = |number: u64| part.start + number * self.size;
             result = match self.ask(place(run.start)..place(run.end)) {
                 // The kernel may have ended at one that it does not want to make.
-                Err(Errno::EAGAIN | Errno::EBUSY | Errno::EINVAL) if run.end - run.start > 1 => {
+                Err(Errno::EAGAIN | Errno::EINVAL) if run.end - run.start > 1 => {
                     run.map(|number| self.ask(place(number)..place(number + 1))).fold(Err(Errno::EAGAIN), Result::or)
                 }
                 result => result,
