@@ -16,7 +16,7 @@ import time
 from box import Box, first_process, runs
 from criu import PidNamespace, command
 from link import Link
-from processes import Failed, timed
+from processes import Failed, Watch, timed
 from report import ALL_THERE, EXECUTES, LOCAL, TOUCHES, WALKS
 from workload import Workload, arguments
 
@@ -89,10 +89,10 @@ class Lazy:
                 container = box.supervised(inside, env={**env, "REVENANT_RESTORE": manner, "REVENANT_TAKEOVER": "true"})
                 container.on_line = heard
                 began = time.time()
-                with container:
+                with container, Watch(first_process(container)) as watch:
                     workload.answer(alive=runs(container))
                     done = time.time() - began - start
-                    note(f"revenant {manner}", f"{row}, {store}", {"wall_s": done, "restore_s": done})
+                    note(f"revenant {manner}", f"{row}, {store}", {"wall_s": done, "restore_s": done, "peak_mib": watch.cost()["peak_mib"]})
                     if manner == "lazy" and deed == "ping":
                         # With nothing else going on.
                         if not arrived.wait(3600):

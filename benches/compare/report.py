@@ -125,6 +125,8 @@ SIZED = [
         lambda v: v("revenant lazy", f"{ALL_THERE}, {LOCAL}", "restore_s") / v("criu", "restore from tmpfs", "wall_s"), sizes=LARGE,
     ),
     Target("memory of revenant, highest of all its rows", 256, lambda v: v("revenant", "all rows", "peak_mib"), "MiB"),
+    Target("memory of revenant, eager restore from S3", 256, lambda v: v("revenant eager", f"{WALKS}, S3", "peak_mib"), "MiB"),
+    Target("memory of revenant, lazy restore from S3", 256, lambda v: v("revenant lazy", f"{WALKS}, S3", "peak_mib"), "MiB"),
 ]  # fmt: skip
 
 
