@@ -68,7 +68,7 @@ fn an_assembly_outlives_its_container_as_the_page_says() {
         criu().display(),
     ));
     podman.write("Dockerfile", &dockerfile);
-    podman.typed("mkdir context && podman build --pull=never --file Dockerfile --tag registry.example/gut:1 context");
+    podman.typed("mkdir context && podman build --pull=never --layers=false --file Dockerfile --tag registry.example/gut:1 context");
 
     podman.typed(volume);
     let mut one = podman.type_beside(first, "one.log");
