@@ -23,6 +23,7 @@ fn flip(path: &Path) {
 fn list_shows_jobs_and_generations() {
     let fixture = Fixture::new(None);
     assert!(fixture.shows(&["list"], &[]).starts_with("assembly "));
+    assert!(fixture.shows(&["list", "--jobs"], &JOB).starts_with("assembly "));
     let lines = fixture.shows(&["list"], &JOB);
     let names: Vec<&str> = lines.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(names, ["1-1", "1-2", "1-3", "1-4"]);

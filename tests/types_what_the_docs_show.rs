@@ -70,7 +70,7 @@ const COMMANDS: [(&str, &str, Run); 49] = [
     ("oci-archive.md", "revenant export --format oci", By(HERE)),
     ("oci-archive.md", "skopeo copy", By(HERE)),
     ("oci-archive.md", "podman", AlikeBy("tests/exports_an_oci_image.rs")),
-    ("operations.md", "revenant list --store", By(HERE)),
+    ("operations.md", "revenant list --jobs", By(HERE)),
     ("operations.md", "revenant prune --store", By(HERE)),
     ("operations.md", "revenant export --store", By(HERE)),
     ("operations.md", "revenant import gut-12.tar --store", By(HERE)),

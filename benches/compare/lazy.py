@@ -31,6 +31,16 @@ DEEDS = [("ping", EXECUTES), ("dirty 5 random 7", TOUCHES), ("sum", WALKS)]
 LINKS = [("S3", 0, 0), ("S3, 20 ms", 20, 0), ("S3, 20 ms, 200 MB/s", 20, 200e6)]
 
 
+class Fetched:
+    """What has come over a link since then; nothing without one."""
+
+    def __init__(self, link):
+        self.link, self.before = link, link.passed() if link else 0
+
+    def cost(self):
+        return {"fetched_mib": (self.link.passed() - self.before) / 2**20} if self.link else {}
+
+
 class Lazy:
     """All rows of lazy restore for one size."""
 
@@ -54,14 +64,14 @@ class Lazy:
             save = True
             for name, delay, rate in LINKS:
                 with contextlib.ExitStack() as stack:
-                    if delay or rate:
-                        link = stack.enter_context(Link(server.port, delay, rate))
+                    link = stack.enter_context(Link(server.port, delay, rate)) if delay or rate else None
+                    if link:
                         env = {**env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{link.port}"}
-                    self._revenant(box, size, note, name, env, save)
+                    self._revenant(box, size, note, name, env, save, link)
                 save = False
         shutil.rmtree(directory, ignore_errors=True)
 
-    def _revenant(self, box, size, note, store, env, save=True):
+    def _revenant(self, box, size, note, store, env, save=True, link=None):
         workload = Workload(box.control)
         inside = ["/workload", *arguments(size, "/control")]
         if save:
@@ -88,17 +98,18 @@ class Lazy:
 
                 container = box.supervised(inside, env={**env, "REVENANT_RESTORE": manner, "REVENANT_TAKEOVER": "true"})
                 container.on_line = heard
+                fetched = Fetched(link)
                 began = time.time()
                 with container, Watch(first_process(container)) as watch:
                     workload.answer(alive=runs(container))
                     done = time.time() - began - start
-                    note(f"revenant {manner}", f"{row}, {store}", {"wall_s": done, "restore_s": done, "peak_mib": watch.cost()["peak_mib"]})
+                    note(f"revenant {manner}", f"{row}, {store}", {"wall_s": done, "restore_s": done, "peak_mib": watch.cost()["peak_mib"], **fetched.cost()})
                     if manner == "lazy" and deed == "ping":
                         # With nothing else going on.
                         if not arrived.wait(3600):
                             raise Failed("the memory does not arrive: " + "\n".join(container.lines[-8:]))
                         there = at[0] - began - start
-                        note("revenant lazy", f"{ALL_THERE}, {store}", {"wall_s": there, "restore_s": there})
+                        note("revenant lazy", f"{ALL_THERE}, {store}", {"wall_s": there, "restore_s": there, **fetched.cost()})
                     # Killed: the store holds the same generation for the next one, which need not wait to see that this
                     # one is gone.
                     container.signal("KILL")

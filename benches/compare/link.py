@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -15,13 +16,14 @@ PIECE = 256 << 10
 
 
 class Rate:
-    """Bytes a second, over all connections: each piece books its share of the time line."""
+    """Bytes a second, over all connections: each piece books its share of the time line. Counts them."""
 
     def __init__(self, bytes_per_second):
-        self.bytes_per_second, self.booked = bytes_per_second, 0.0
+        self.bytes_per_second, self.booked, self.passed = bytes_per_second, 0.0, 0
 
     def until(self, count):
         """When a piece of this size has passed."""
+        self.passed += count
         if not self.bytes_per_second:
             return 0.0
         self.booked = max(self.booked, time.monotonic()) + count / self.bytes_per_second
@@ -69,6 +71,7 @@ async def serve(port, delay, bytes_per_second):
         far_writer.close()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=4 << 20)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: print(down.passed, flush=True))
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -83,6 +86,11 @@ class Link:
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
         return self
+
+    def passed(self):
+        """Bytes that have come back so far."""
+        self.process.send_signal(signal.SIGUSR1)
+        return int(self.process.stdout.readline())
 
     def __exit__(self, *_):
         self.process.kill()

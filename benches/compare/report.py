@@ -10,6 +10,7 @@ COLUMNS = [
     ("peak_mib", "peak MiB", "{:.0f}"),
     ("stored_mib", "stored MiB", "{:.1f}"),
     ("dirtied_mib", "dirtied MiB", "{:.1f}"),
+    ("fetched_mib", "fetched MiB", "{:.0f}"),
 ]
 
 

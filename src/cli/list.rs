@@ -22,6 +22,9 @@ pub struct ListOptions {
     /// The job whose generations are shown [default: the jobs of the store]
     #[arg(long, env = "REVENANT_JOB", value_name = "NAME")]
     job: Option<JobName>,
+    /// Show the jobs of the store, also where REVENANT_JOB names one
+    #[arg(long)]
+    jobs: bool,
     /// A file with the key, for an encrypted job
     #[arg(long, env = "REVENANT_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -54,11 +57,11 @@ struct GenerationRow {
 /// Lists.
 pub fn run(options: &ListOptions) -> Result<u8, Problem> {
     match &options.job {
-        None => block_on(list_jobs(options)),
-        Some(job) => {
+        Some(job) if !options.jobs => {
             let job = StoredJob { store: options.store.clone(), job: job.clone(), key_file: options.key_file.clone() };
             block_on(list_generations(&job, options.json))
         }
+        _ => block_on(list_jobs(options)),
     }
     .map(|()| 0)
 }

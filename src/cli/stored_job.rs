@@ -49,7 +49,7 @@ impl StoredJob {
             Exit::Failure,
             format!("the store {} has no job {}", self.store, self.job),
             "the job never saved anything, or its name or the store's URL is mistyped",
-            "`revenant list --store URL` shows the jobs of a store",
+            "`revenant list --jobs --store URL` shows the jobs of a store",
         )
     }
 }

@@ -15,6 +15,7 @@ use crate::store::Store;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,11 @@ const WINDOW: u64 = 4 << 20;
 /// Packs up to this size hold recipes and small images, which are read often and together.
 const SMALL: u64 = 2 * WINDOW;
 /// Windows that are kept.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
+/// Those that are kept for single chunks: a save that looks things up in the generation before needs its memory for itself.
+const KEPT_SINGLE: usize = 8;
+/// What was taken out of a window, in bytes, before it is probably done with: a generation uses more than half of such a pack.
+const DONE: u64 = WINDOW / 2;
 /// The last to use a window may let go of it a moment after it has said so.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -47,6 +52,8 @@ pub(super) struct Windows {
 struct Window {
     content: Mutex<Option<Result<Bytes, ReadError>>>,
     arrived: Condvar,
+    /// Bytes that were taken out of it.
+    taken: AtomicU64,
 }
 
 impl Window {
@@ -102,20 +109,22 @@ impl Windows {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, ReadError> {
         let Some(&size) = self.dense.get(pack).filter(|size| range.end <= **size) else { return Ok(false) };
-        // A single chunk of a large pack: perhaps nothing near it is ever asked for.
-        if !ahead && size > SMALL {
+        let numbers = range.start / WINDOW..range.end.div_ceil(WINDOW);
+        // A single chunk of a large pack: perhaps nothing near it is ever asked for. What is here is used.
+        if !ahead && size > SMALL && !numbers.clone().all(|number| self.is_here((*pack, number))) {
             return Ok(false);
         }
+        let most = if ahead { KEPT } else { KEPT_SINGLE };
         buffer.clear();
-        let numbers = range.start / WINDOW..range.end.div_ceil(WINDOW);
         for number in numbers.clone() {
             let start = number * WINDOW;
-            let window = self.window((*pack, number), size, numbers.end..numbers.end + u64::from(ahead));
+            let window = self.window((*pack, number), size, most, numbers.end..numbers.end + u64::from(ahead));
             let bytes = window.wait().inspect_err(|_| self.forget(&window))?;
             let narrow = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             let part = narrow(range.start.max(start) - start)..narrow(range.end.min(start + WINDOW) - start);
-            let part = bytes.get(part);
-            buffer.extend_from_slice(part.ok_or_else(|| ReadError::damaged(&layout::pack(pack), "it is cut off"))?);
+            let part = bytes.get(part).ok_or_else(|| ReadError::damaged(&layout::pack(pack), "it is cut off"))?;
+            buffer.extend_from_slice(part);
+            window.taken.fetch_add(part.len() as u64, Ordering::Relaxed);
             drop((bytes, window));
             self.released.notify_all();
         }
@@ -128,17 +137,22 @@ impl Windows {
         self.released.notify_all();
     }
 
-    /// A window. Those of the numbers `next` set out at the same time, if there is room for them.
-    fn window(&self, place: Place, size: u64, next: Range<u64>) -> Arc<Window> {
+    fn is_here(&self, place: Place) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().any(|(other, window)| *other == place && window.is_there())
+    }
+
+    /// A window, of `most` at the same time. Those of the numbers `next` set out with it, if there is room for them.
+    fn window(&self, place: Place, size: u64, most: usize, next: Range<u64>) -> Arc<Window> {
         let window = loop {
-            if let Some(window) = self.find_or_fetch(place, size) {
+            if let Some(window) = self.find_or_fetch(place, size, most, false) {
                 break window;
             }
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.released.wait_timeout(kept, LOOK));
         };
         for number in next.filter(|number| number * WINDOW < size) {
-            self.find_or_fetch((place.0, number), size);
+            self.find_or_fetch((place.0, number), size, most, true);
         }
         window
     }
@@ -148,8 +162,10 @@ impl Windows {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, kept)| !Arc::ptr_eq(kept, window));
     }
 
-    /// A window that is there or on its way; none while all that are kept are needed.
-    fn find_or_fetch(&self, place: Place, size: u64) -> Option<Arc<Window>> {
+    /// A window that is there or on its way; none while all that are kept are needed. What makes way is what was used for
+    /// longest, among those of which much was taken already. One that is fetched ahead takes no other place: many
+    /// loaders at different places would take each other's windows away, and fetch all of them several times.
+    fn find_or_fetch(&self, place: Place, size: u64, most: usize, ahead: bool) -> Option<Arc<Window>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = kept.iter().position(|(other, _)| *other == place) {
             // Last used, last to go.
@@ -159,9 +175,12 @@ impl Windows {
                 return Some(window);
             }
         }
-        if kept.len() == KEPT {
-            let unused = kept.iter().position(|(_, window)| Arc::strong_count(window) == 1 && window.is_there())?;
-            kept.remove(unused);
+        if kept.len() >= most {
+            let idle = |window: &Arc<Window>| Arc::strong_count(window) == 1 && window.is_there();
+            let done = |window: &Arc<Window>| idle(window) && window.taken.load(Ordering::Relaxed) >= DONE;
+            let rather = kept.iter().position(|(_, window)| done(window));
+            let at = rather.or_else(|| kept.iter().position(|(_, window)| !ahead && idle(window)))?;
+            kept.remove(at);
         }
         let window = Arc::new(Window::default());
         kept.push_back((place, Arc::clone(&window)));
@@ -187,7 +206,6 @@ mod tests {
     use crate::store::StoreError;
     use crate::store::fault::{Fault, Moment, Operation};
     use async_trait::async_trait;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Counts requests for ranges.
     #[derive(Debug, Default)]
@@ -276,6 +294,35 @@ mod tests {
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
+    #[test]
+    fn a_single_chunk_is_taken_from_a_window_that_is_here() {
+        let runtime = runtime();
+        let size = 4 * WINDOW;
+        let (windows, count) = windows(&runtime, size, size);
+        let mut buffer = Vec::new();
+        assert!(windows.read(&ID, &(0..1000), true, &mut buffer).unwrap());
+        assert!(windows.read(&ID, &(WINDOW - 500..WINDOW), false, &mut buffer).unwrap());
+        assert_eq!(buffer, content(size)[usize::try_from(WINDOW).unwrap() - 500..usize::try_from(WINDOW).unwrap()]);
+        assert!(!windows.read(&ID, &(3 * WINDOW..3 * WINDOW + 1000), false, &mut buffer).unwrap(), "it is not here");
+        // The first, and the one ahead of it.
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_was_fetched_ahead_stays_until_it_is_used() {
+        let runtime = runtime();
+        // Each place brings its window and the one behind it: more than are kept.
+        let places = KEPT as u64 / 2 + 2;
+        let size = 4 * places * WINDOW;
+        let (windows, count) = windows(&runtime, size, size);
+        let mut buffer = Vec::new();
+        for start in (0..places).map(|place| 4 * place * WINDOW).chain([WINDOW]) {
+            assert!(windows.read(&ID, &(start..start + WINDOW), true, &mut buffer).unwrap());
+        }
+        // The last one found what the first had fetched ahead.
+        assert_eq!(count.0.load(Ordering::SeqCst), 2 * places + 1);
+    }
+
     /// Counts requests that are under way at the same time.
     #[derive(Debug, Default)]
     struct Together {
@@ -303,7 +350,7 @@ mod tests {
         let together = Arc::new(Together::default());
         let packs: Vec<ObjectId> = (0..3 * u8::try_from(KEPT).unwrap()).map(|n| ObjectId([n; 32])).collect();
         let (store, size) = (Store::memory(), 3 * WINDOW);
-        let whole = content(size);
+        let whole = Bytes::from(content(size));
         for pack in &packs {
             runtime.block_on(store.put(&layout::pack(pack), whole.clone().into())).unwrap();
         }
