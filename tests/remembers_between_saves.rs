@@ -19,7 +19,10 @@ fn ticks(running: &Running) -> Ticks {
 /// How often a save was told what an earlier one had read, and took it.
 fn times_told(running: &Running) -> usize {
     let lines = running.stderr();
-    lines.lines().filter(|line| line.contains("an earlier save has read is known") && line.contains("told=true")).count()
+    lines
+        .lines()
+        .filter(|line| line.contains("an earlier save has read is known") && line.contains("told=true"))
+        .count()
 }
 
 fn save(running: &Running) {
