@@ -22,7 +22,7 @@ pub struct ListOptions {
     /// The job whose generations are shown [default: the jobs of the store]
     #[arg(long, env = "REVENANT_JOB", value_name = "NAME")]
     job: Option<JobName>,
-    /// Show the jobs of the store, also where REVENANT_JOB names one
+    /// Show the jobs of the store, also where the environment names one
     #[arg(long)]
     jobs: bool,
     /// A file with the key, for an encrypted job

@@ -352,7 +352,7 @@ mod tests {
         let (store, size) = (Store::memory(), 3 * WINDOW);
         let whole = Bytes::from(content(size));
         for pack in &packs {
-            runtime.block_on(store.put(&layout::pack(pack), whole.clone().into())).unwrap();
+            runtime.block_on(store.put(&layout::pack(pack), whole.clone())).unwrap();
         }
         let uses: Vec<PackUse> = packs.iter().map(|id| PackUse { id: *id, size, used: size }).collect();
         let store = store.with_fault(Arc::clone(&together) as Arc<dyn Fault>);
