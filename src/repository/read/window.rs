@@ -71,6 +71,11 @@ impl Window {
         self.content.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// It is there, and no error in its place.
+    fn is_whole(&self) -> bool {
+        matches!(*self.content.lock().unwrap_or_else(PoisonError::into_inner), Some(Ok(_)))
+    }
+
     fn arrive(&self, new: Result<Bytes, ReadError>) {
         self.content.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(new);
         self.arrived.notify_all();
@@ -139,7 +144,7 @@ impl Windows {
 
     fn is_here(&self, place: Place) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().any(|(other, window)| *other == place && window.is_there())
+        kept.iter().any(|(other, window)| *other == place && window.is_whole())
     }
 
     /// A window, of `most` at the same time. Those of the numbers `next` set out with it, if there is room for them.
@@ -163,7 +168,7 @@ impl Windows {
     }
 
     /// A window that is there or on its way; none while all that are kept are needed. What makes way is what was used for
-    /// longest, among those of which much was taken already. One that is fetched ahead takes no other place: many
+    /// longest, among those of which much was taken already. For one that is fetched ahead nothing else makes way: many
     /// loaders at different places would take each other's windows away, and fetch all of them several times.
     fn find_or_fetch(&self, place: Place, size: u64, most: usize, ahead: bool) -> Option<Arc<Window>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
